@@ -1,0 +1,7 @@
+//go:build !unix
+
+package listen
+
+import "net"
+
+func newSocket(nc net.Conn) socket { return slowSocket{nc} }
