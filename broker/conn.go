@@ -89,7 +89,8 @@ type conn struct {
 	epochKnown  bool
 	// claimedID and claimedUser are what the CONNECT says, for the log.
 	claimedID, claimedUser string
-	loginErr               error // what the authentication hook found out
+	paused                 *pause // what the next packet waits for; nil: nothing
+	loginErr               error  // what the authentication hook found out
 	loggedIn               group.Account
 	refusal                []byte // the CONNACK of a CONNECT that is refused
 	// lostBefore is how many messages the Session had lost when the connection
@@ -200,6 +201,11 @@ func (c *conn) read() *goodbye {
 			c.fresh = true
 			had := len(buf) + n
 			rest, g := c.feed(buf[:had])
+			for g == nil && c.paused != nil {
+				if g = c.goOn(); g == nil {
+					rest, g = c.feed(rest)
+				}
+			}
 			if g != nil {
 				return g
 			}
@@ -244,7 +250,8 @@ func keepRest(buf, rest []byte) []byte {
 	return append(buf[:0], rest...)
 }
 
-// feed takes the packets that are whole in b, in order, and returns the rest. It
+// feed takes the packets that are whole in b, in order, up to one that paused the
+// connection, and returns the rest. It never waits. It
 // is the only way in for bytes, whoever has read them.
 func (c *conn) feed(b []byte) ([]byte, *goodbye) {
 	for {
@@ -267,10 +274,44 @@ func (c *conn) feed(b []byte) ([]byte, *goodbye) {
 		if g := c.packet(frame); g != nil {
 			return nil, g
 		}
+		if c.paused != nil {
+			return b, nil // the packets behind it wait
+		}
 		if g := c.ending.Load(); g != nil {
 			return nil, g
 		}
 	}
+}
+
+// A pause is what the next packet waits for. No handler of a packet waits itself:
+// it says what for, and whoever reads the connection waits, or reads others
+// meanwhile.
+type pause struct {
+	// work, if not nil, may take a while, as argon2id and the disk do: it is to be
+	// done where it holds nobody up.
+	work func() *goodbye
+	// done, if not nil, is closed when then is to be called.
+	done <-chan struct{}
+	then func() *goodbye
+}
+
+// goOn ends the pause, on the goroutine of the connection. It returns a goodbye if
+// the connection is to end.
+func (c *conn) goOn() *goodbye {
+	p := c.paused
+	c.paused = nil
+	if p.work != nil {
+		if g := p.work(); g != nil {
+			return g
+		}
+	}
+	if p.done != nil {
+		<-p.done
+		if g := p.then(); g != nil {
+			return g
+		}
+	}
+	return c.ending.Load()
 }
 
 // broken is the goodbye for bytes that are no packet.

@@ -59,10 +59,18 @@ func (c *conn) connect(frame []byte) *goodbye {
 	c.claimedID, c.claimedUser = cn.ClientID, cmp.Or(cn.User, c.net.Account)
 	c.state = stateAuth
 	c.s.admission.heard(c)
+	frame = bytes.Clone(frame)
+	c.paused = &pause{work: func() *goodbye { return c.admit(frame, &cn) }}
+	return nil
+}
+
+// admit finds out who the client is, and gives it its Session. It waits for
+// argon2id, for the disk, and for others who connect under the Client Identifier.
+func (c *conn) admit(frame []byte, cn *wire.Connect) *goodbye {
 	if cn.AuthMethod != "" {
 		return c.refuse(wire.BadAuthenticationMethod, "extended authentication is not supported")
 	}
-	who, g := c.identify(frame, &cn)
+	who, g := c.identify(frame, cn)
 	if g != nil {
 		return g
 	}
@@ -72,14 +80,14 @@ func (c *conn) connect(frame []byte) *goodbye {
 	if c.maxPacket > 0 && c.maxPacket < minPacket {
 		return c.refuse(wire.ImplementationSpecificError, "")
 	}
-	seconds, _ := c.s.keepAlive(&cn)
+	seconds, _ := c.s.keepAlive(cn)
 	c.keepAlive = time.Duration(seconds) * time.Second * 3 / 2 // MQTT 5.0, 3.1.2.10
 	c.mute = who.side || cn.Recv0
 	for range maxBinds {
 		if g := c.bind(who); g != nil {
 			return g
 		}
-		if g, again := c.s.attach(c, who, &cn); !again {
+		if g, again := c.s.attach(c, who, cn); !again {
 			return g
 		}
 		acc, ok := c.s.accountNow(&who.account, who.anonymous)
@@ -147,7 +155,7 @@ func assignedID() string {
 // login finds out the account by the hooks, or by where the client comes from.
 func (c *conn) login(frame []byte, cn *wire.Connect, who *identity) *goodbye {
 	pk := packets.Packet{ProtocolVersion: cn.Version, FixedHeader: packets.FixedHeader{Type: packets.Connect}}
-	if err := pk.ConnectDecode(bytes.Clone(body(frame))); err != nil {
+	if err := pk.ConnectDecode(body(frame)); err != nil {
 		return c.refuse(wire.MalformedPacket, "")
 	}
 	c.client = &mqtt.Client{

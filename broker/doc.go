@@ -20,7 +20,9 @@
 // their order.
 //
 // A connection does not know what reads it or writes it: bytes come in through
-// conn.feed and go out through [listen.Conn.Try], which never waits.
+// conn.feed and go out through [listen.Conn.Try]. Neither waits: a packet that has to
+// wait, for argon2id or for the disk, pauses its connection (conn.goOn ends the
+// pause), and whoever reads may read others meanwhile.
 //
 // An admission counts connections from accept to their end. One that is new can be
 // ended in favour of a newer one; from auth on it has its place. Of what it costs

@@ -24,8 +24,9 @@ func body(frame []byte) []byte {
 	return frame[i+1:]
 }
 
-// packet does what one packet asks for, and returns when that is done: the next
-// one finds its effect. It returns a goodbye if the connection is to end.
+// packet does what one packet asks for, or pauses the connection until that is
+// done: the next one finds its effect. It returns a goodbye if the connection is to
+// end.
 func (c *conn) packet(frame []byte) *goodbye {
 	if c.state == stateNew {
 		return c.connect(frame)

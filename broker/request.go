@@ -106,8 +106,10 @@ func (c *conn) request(topic string, p *wire.Publish) {
 		who.AssignedDevice = r.Device != "" && c.s.assigned(r.Device)
 		c.s.ledger.Do(who, []control.Request{r}, c.s.cfg.now(), x)
 	}
-	<-x.done
-	c.settle(p, wire.Reason(control.PubackReason(x.answers[0].Code)))
+	c.paused = &pause{done: x.done, then: func() *goodbye {
+		c.settle(&ack, wire.Reason(control.PubackReason(x.answers[0].Code)))
+		return nil
+	}}
 }
 
 // ackText is the Reason String of a refusal.

@@ -51,7 +51,11 @@ func (c *conn) subscribe(sub *wire.Subscribe) error {
 		x := newExchange(c, func(answers []control.Answer) [][]byte { return [][]byte{b.suback(answers)} })
 		x.joinIDs = b.joinIDs
 		c.s.ledger.Do(c.session.asker(c, true), b.verbs, c.s.cfg.now(), x)
-		<-x.done
+		c.paused = &pause{done: x.done, then: func() *goodbye {
+			b.follow()
+			return nil
+		}}
+		return nil
 	}
 	b.follow()
 	return nil
@@ -358,11 +362,13 @@ func (c *conn) unsubscribe(u *wire.Unsubscribe) error {
 		return [][]byte{unsuback()}
 	})
 	c.s.ledger.Do(c.session.asker(c, true), verbs, c.s.cfg.now(), x)
-	<-x.done
-	if failed && c.version < 5 {
-		// 3.1.1 has no UNSUBACK that refuses: without one the client asks again.
-		return &goodbyeError{&goodbye{silent: true}}
-	}
+	c.paused = &pause{done: x.done, then: func() *goodbye {
+		if failed && c.version < 5 {
+			// 3.1.1 has no UNSUBACK that refuses: without one the client asks again.
+			return &goodbye{silent: true}
+		}
+		return nil
+	}}
 	return nil
 }
 
