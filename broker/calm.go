@@ -44,7 +44,7 @@ const (
 )
 
 // calmed are the messages of which a stranger may cause as many as it likes.
-var calmed = map[string]bool{"refused": true, "connection ended": true, "a packet was not survived": true}
+var calmed = map[string]bool{"refused": true, "connection ended": true, "messages lost": true, "a packet was not survived": true}
 
 // pass reports whether the line is let through.
 func (c *calm) pass(k calmKind, now time.Time) bool {

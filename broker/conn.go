@@ -104,6 +104,7 @@ type conn struct {
 
 	ticket ticket        // of the admission
 	bucket bucket        // of publishing
+	paid   bool          // the next PUBLISH has waited for its turn
 	halt   chan struct{} // closed by stop; nil if nothing waits for it
 
 	wstate atomic.Int32 // see write.go
@@ -250,9 +251,9 @@ func keepRest(buf, rest []byte) []byte {
 	return append(buf[:0], rest...)
 }
 
-// feed takes the packets that are whole in b, in order, up to one that paused the
-// connection, and returns the rest. It never waits. It
-// is the only way in for bytes, whoever has read them.
+// feed takes the packets that are whole in b, in order, up to one that pauses the
+// connection, and returns the rest. It never waits, and is the only way in for
+// bytes, whoever has read them.
 func (c *conn) feed(b []byte) ([]byte, *goodbye) {
 	for {
 		limit := c.s.limits.PacketSize
@@ -270,6 +271,9 @@ func (c *conn) feed(b []byte) ([]byte, *goodbye) {
 			return b, nil
 		}
 		frame := b[:n]
+		if c.paused = c.pace(frame); c.paused != nil {
+			return b, nil
+		}
 		b = b[n:]
 		if g := c.packet(frame); g != nil {
 			return nil, g
@@ -290,9 +294,10 @@ type pause struct {
 	// work, if not nil, may take a while, as argon2id and the disk do: it is to be
 	// done where it holds nobody up.
 	work func() *goodbye
-	// done, if not nil, is closed when then is to be called.
-	done <-chan struct{}
-	then func() *goodbye
+	// done, if not nil, is closed when then is to be called; so is halt, if not
+	// nil, when the connection is to end before.
+	done, halt <-chan struct{}
+	then       func() *goodbye
 }
 
 // goOn ends the pause, on the goroutine of the connection. It returns a goodbye if
@@ -306,7 +311,10 @@ func (c *conn) goOn() *goodbye {
 		}
 	}
 	if p.done != nil {
-		<-p.done
+		select {
+		case <-p.done:
+		case <-p.halt:
+		}
 		if g := p.then(); g != nil {
 			return g
 		}
@@ -382,7 +390,7 @@ func (c *conn) logEnd(g *goodbye) {
 		}
 		c.s.log.Info("refused", line...)
 	case g == goodbyeOverflow:
-		c.s.log.Warn("connection ended", "client", c.id(), "addr", c.addr, "reason", g.reason.String(), "err", "the client does not take what it is sent")
+		c.s.log.Warn("connection ended", "client", c.id(), "addr", c.addr, "reason", g.reason.String(), "err", g.text)
 	case g.err != nil:
 		c.s.log.Info("connection ended", "client", c.id(), "addr", c.addr, "reason", g.reason.String(), "err", g.err)
 	default:

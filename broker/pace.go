@@ -1,6 +1,10 @@
 package broker
 
-import "time"
+import (
+	"time"
+
+	"github.com/muster-mqtt/muster/broker/wire"
+)
 
 // A bucket holds what a connection may publish at once: as much as in one second.
 type bucket struct {
@@ -25,23 +29,27 @@ func (b *bucket) take(rate int, now time.Time) time.Duration {
 	return time.Duration(-b.tokens / most * float64(time.Second))
 }
 
-// pace waits until the connection may publish again: meanwhile nothing is read, so
-// that the peer's bytes wait with the peer. It returns a goodbye if the connection
-// is to end.
-func (c *conn) pace() *goodbye {
+// pace returns the pause that is due before a packet may be taken, or nil. While a
+// PUBLISH has to wait nothing is read, so that the peer's bytes wait with the peer.
+// The packet is shown again when the pause is over, and has paid for itself then.
+func (c *conn) pace(frame []byte) *pause {
 	rate := c.s.limits.PublishRate
-	if rate <= 0 {
+	if rate <= 0 || c.state != stateUp || wire.FrameType(frame) != wire.PUBLISH {
+		return nil
+	}
+	if c.paid {
+		c.paid = false
 		return nil
 	}
 	wait := c.bucket.take(rate, time.Now())
 	if wait <= 0 {
 		return nil
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-c.halt:
-	}
-	return c.ending.Load()
+	c.paid = true
+	over := make(chan struct{})
+	timer := time.AfterFunc(wait, func() { close(over) })
+	return &pause{done: over, halt: c.halt, then: func() *goodbye {
+		timer.Stop()
+		return nil
+	}}
 }

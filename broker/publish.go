@@ -16,9 +16,6 @@ import (
 // publish takes a PUBLISH: to a group, to the control protocol, or to an ordinary
 // topic. It is acknowledged when it has had its effect.
 func (c *conn) publish(frame []byte) error {
-	if g := c.pace(); g != nil {
-		return &goodbyeError{g}
-	}
 	c.yield()
 	p, err := wire.ParsePublish(frame, c.version)
 	if err != nil {

@@ -97,33 +97,14 @@ func parseNumber(s string) (group.Number, bool) {
 
 // parseFull reads what follows g/<n>/.
 func parseFull(n group.Number, s string) (Topic, bool) {
-	part, s, more := strings.Cut(s, "/")
-	t := Topic{Number: n}
-	switch part {
-	case "all":
-		t.Part = All
-	case "up":
-		t.Part = Up
-	case "to":
-		t.Part = To
-		var member string
-		member, s, more = strings.Cut(s, "/")
-		if member == "" {
-			return Topic{}, false
-		}
-		t.Member = group.ClientID(member)
-	case "evt":
-		if more {
-			return Topic{}, false
-		}
-		t.Part = Evt
-		return t, true
-	default:
-		return Topic{}, false
+	if s == "evt" {
+		return Topic{Number: n, Part: Evt}, true
 	}
+	t := Topic{Number: n}
+	s, more, ok := t.parsePart(s)
 	var sender string
 	sender, t.Rest, t.HasRest = strings.Cut(s, "/")
-	if !more || sender == "" {
+	if !ok || !more || sender == "" {
 		return Topic{}, false
 	}
 	t.Sender = group.ClientID(sender)
@@ -132,8 +113,18 @@ func parseFull(n group.Number, s string) (Topic, bool) {
 
 // parseShort reads a short form from its part on.
 func parseShort(name, s string) (Topic, bool) {
-	part, s, more := strings.Cut(s, "/")
 	t := Topic{Name: name, Short: true}
+	var ok bool
+	if t.Rest, t.HasRest, ok = t.parsePart(s); !ok {
+		return Topic{}, false
+	}
+	return t, true
+}
+
+// parsePart reads the part and, of To, the member. It returns what follows, and
+// whether a level does.
+func (t *Topic) parsePart(s string) (rest string, more, ok bool) {
+	part, rest, more := strings.Cut(s, "/")
 	switch part {
 	case "all":
 		t.Part = All
@@ -142,16 +133,15 @@ func parseShort(name, s string) (Topic, bool) {
 	case "to":
 		t.Part = To
 		var member string
-		member, s, more = strings.Cut(s, "/")
+		member, rest, more = strings.Cut(rest, "/")
 		if member == "" {
-			return Topic{}, false
+			return "", false, false
 		}
 		t.Member = group.ClientID(member)
 	default:
-		return Topic{}, false
+		return "", false, false
 	}
-	t.Rest, t.HasRest = s, more
-	return t, true
+	return rest, more, true
 }
 
 // String returns the full form, g/<n>/…: what a message is delivered under. Of

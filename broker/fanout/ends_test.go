@@ -129,3 +129,19 @@ func TestSpareMessageEndsNoConnection(t *testing.T) {
 		t.Errorf("%d overflows, %d lost", d.sink.overflows.Load(), d.Lost())
 	}
 }
+
+// While a long roster waits, messages have the room that they always have.
+func TestMessagesBesideALongRoster(t *testing.T) {
+	d := connected(t, fanout.Limits{Bytes: 500}, 8, 1)
+	d.PushRoster(d.sink, 1, wire.AppendPublish(nil, 4, "g/1/all/muster/roster", make([]byte, 5000), nil))
+	d.offer(1, "a")
+	d.Offer(post(1, "b", 0))
+	if n := d.sink.overflows.Load(); n != 0 || d.Lost() != 0 {
+		t.Fatalf("%d overflows, %d lost", n, d.Lost())
+	}
+	d.expect("g/1/roster", "g/1/a #1", "g/1/b")
+	d.offer(1, "1", "2", "3", "4", "5", "6") // and no more than that
+	if n := d.sink.overflows.Load(); n != 1 {
+		t.Errorf("%d overflows, want 1", n)
+	}
+}

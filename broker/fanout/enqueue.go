@@ -70,8 +70,9 @@ func (m *Member) enqueue(it item) bool {
 	return true
 }
 
-// full reports whether there is no room for one more message of the size.
+// full reports whether there is no room for one more message of the size. A roster
+// that waits takes none of the Limits' room, and some of the Budget's.
 func (m *Member) full(size int) bool {
 	bytes := m.q.bytes + m.held.bytes + size
-	return m.q.len()+m.held.len() >= m.limits.Messages || bytes > m.limits.Bytes || !m.charge(bytes+m.win.bytes)
+	return m.q.len()+m.held.len() >= m.limits.Messages || bytes-m.roster > m.limits.Bytes || !m.charge(bytes+m.win.bytes)
 }
