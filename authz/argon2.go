@@ -87,20 +87,25 @@ func (a *Authority) HashSecret(ctx context.Context, secret string) (string, erro
 
 // verify reports whether the secret is that of the hash, after one run of
 // argon2id. A hash that cannot be read is matched by nothing, at the same cost.
-// A secret that turned out to be right while this one waited needs no run.
-func (a *Authority) verify(ctx context.Context, c class, hash string, secret []byte) (bool, error) {
+// A secret that turned out to be right while this one waited needs no run: so settle,
+// which is told and says whether to remember the secret, runs before the next in
+// the line has its turn.
+func (a *Authority) verify(ctx context.Context, c class, hash string, secret []byte, settle func(right bool) (remember bool)) error {
 	h, ok := parsePHC(hash)
 	if !ok {
 		hash = a.dummy
 		h, _ = parsePHC(hash)
 	}
 	if err := a.line.enter(ctx, c); err != nil {
-		return false, err
+		return err
 	}
 	defer a.line.leave()
-	if a.known.has(hash, secret) {
-		return true, nil
+	right := a.known.has(hash, secret)
+	if !right {
+		right = subtle.ConstantTimeCompare(a.run(secret, h.Params, h.salt, len(h.sum)), h.sum) == 1
 	}
-	sum := a.run(secret, h.Params, h.salt, len(h.sum))
-	return subtle.ConstantTimeCompare(sum, h.sum) == 1, nil
+	if settle(right) {
+		a.known.add(hash, secret)
+	}
+	return nil
 }

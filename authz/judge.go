@@ -131,14 +131,14 @@ func (a *Authority) Judge(ctx context.Context, q Ask) (group.Verdict, error) {
 		return v, nil
 	}
 	hash, secret := a.hash(&q), q.secret()
-	right, err := a.verify(ctx, forJudging, hash, secret)
+	var v group.Verdict
+	err := a.verify(ctx, forJudging, hash, secret, func(right bool) bool {
+		who := a.limits.guesser(&q)
+		v = a.settle(&q, &who, right)
+		return v.Code == group.OK
+	})
 	if err != nil {
 		return group.Verdict{}, &group.Error{Op: q.Op, Client: q.Client, Code: group.Unavailable, Err: err}
-	}
-	who := a.limits.guesser(&q)
-	v := a.settle(&q, &who, right)
-	if v.Code == group.OK {
-		a.known.add(hash, secret)
 	}
 	return v, nil
 }

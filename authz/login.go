@@ -52,21 +52,22 @@ func (a *Authority) Login(ctx context.Context, acc *group.Account, password []by
 	if a.limits.admit(&who, known) {
 		return refuse(group.RateLimited, errFailedOften)
 	}
-	right := known
-	if !known {
-		var err error
-		if right, err = a.verify(ctx, forLogin, hash, password); err != nil {
-			return refuse(group.Unavailable, err)
+	var refused error
+	settle := func(right bool) (remember bool) {
+		switch limited := a.limits.settleLogin(&who, right); {
+		case limited:
+			refused = refuse(group.RateLimited, errFailedOften)
+		case !right:
+			refused = refuse(group.NotAuthorized, why)
 		}
+		return refused == nil
 	}
-	switch limited := a.limits.settleLogin(&who, right); {
-	case limited:
-		return refuse(group.RateLimited, errFailedOften)
-	case !right:
-		return refuse(group.NotAuthorized, why)
+	if known {
+		settle(true)
+	} else if err := a.verify(ctx, forLogin, hash, password, settle); err != nil {
+		return refuse(group.Unavailable, err)
 	}
-	a.known.add(hash, password)
-	return nil
+	return refused
 }
 
 // A visitor is who tries to log in, as the limiter knows them.
