@@ -33,9 +33,10 @@ var arrows = map[string][]string{
 	"broker/fanout":            {"group", "broker/wire"},
 	"broker/topics":            {"broker/wire"},
 	"broker/listen":            {},
+	"broker/poll":              {},
 	"broker/listen/listentest": {},
 	"ledger":                   {"group", "control", "authz", "store", "internal/crash"},
-	"broker":                   {"group", "control", "authz", "store", "ledger", "broker/wire", "broker/fanout", "broker/topics", "broker/listen"},
+	"broker":                   {"group", "control", "authz", "store", "ledger", "broker/wire", "broker/fanout", "broker/topics", "broker/listen", "broker/poll"},
 	"device":                   {"group", "control"},
 	"cmd/muster":               {"group", "control", "authz", "store", "store/badger", "ledger", "broker", "broker/listen", "device", "configs"},
 }
@@ -52,7 +53,7 @@ var libraries = map[string][]string{
 	"go.yaml.in/yaml/v3":                  {"cmd/muster"},
 	"golang.org/x/crypto":                 {"authz"},
 	"golang.org/x/text":                   {"control"},
-	"golang.org/x/sys":                    {"broker/listen", "cmd/muster", "store/badger"},
+	"golang.org/x/sys":                    {"broker/listen", "broker/poll", "cmd/muster", "store/badger"},
 	"github.com/gorilla/websocket":        {"broker/listen", "device"},
 }
 

@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,6 +58,9 @@ type Listener struct {
 	closed   chan struct{}
 	close    func() error
 	loading  sync.Mutex // one Reload at a time
+
+	acceptorMu   sync.Mutex
+	acceptorFile *os.File // for AcceptDirect; nil until then
 
 	// Of the goroutine that accepts.
 	warned time.Time // when an error was last logged
@@ -121,6 +125,11 @@ func newListener(ln net.Listener, cfg Config, secure *material) (*Listener, erro
 	}
 	l.close = sync.OnceValue(func() error {
 		close(l.closed)
+		l.acceptorMu.Lock()
+		defer l.acceptorMu.Unlock()
+		if l.acceptorFile != nil {
+			l.acceptorFile.Close()
+		}
 		return ln.Close()
 	})
 	if w := cfg.WebSocket; w != nil {
@@ -179,11 +188,20 @@ func (l *Listener) Exposed() bool {
 // one, such as a full table of descriptors, is logged and waited out. One
 // goroutine at a time may call it.
 func (l *Listener) Accept() (*Conn, error) {
+	nc, err := l.take(l.net.Accept)
+	if err != nil {
+		return nil, err
+	}
+	return l.newConn(nc), nil
+}
+
+// take waits for accept to return a connection, or for Close.
+func (l *Listener) take(accept func() (net.Conn, error)) (net.Conn, error) {
 	pause := acceptPause
 	for {
-		nc, err := l.net.Accept()
+		nc, err := accept()
 		if err == nil {
-			return l.newConn(nc), nil
+			return nc, nil
 		}
 		select {
 		case <-l.closed:

@@ -14,6 +14,9 @@ import (
 // newSocket returns a socket for the connection that does not wait where it has
 // a descriptor.
 func newSocket(nc net.Conn) socket {
+	if s, ok := nc.(socket); ok {
+		return s
+	}
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			return rawSocket{raw}
