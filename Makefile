@@ -54,6 +54,8 @@ check: build ## all that CI runs
 	@$(MAKE) --no-print-directory arrows
 	@echo "== tests"
 	@$(MAKE) --no-print-directory race
+	@echo "== tests of the broker without event loops"
+	MUSTER_TEST_LOOPS=-1 $(TEST) $(RACE) ./broker
 	@echo "== kill -9, a handful of rounds"
 	@$(MAKE) --no-print-directory crash MUSTER_CRASH_ROUNDS=5
 	@$(MAKE) --no-print-directory have-cc

@@ -30,6 +30,10 @@ type Config struct {
 	// AnonymousTopics are the rights of those clients to ordinary topics.
 	AnonymousTopics []group.TopicRule
 	Limits          Limits
+	// Loops is how many event loops serve the connections of plain TCP; 0: one for
+	// each processor; -1: none, a goroutine serves each connection. Only Linux has
+	// them.
+	Loops int
 	// RefuseFilters are ordinary Topic Filters to which, as they stand, SUBSCRIBE is
 	// refused with 0x80. That is no right: another filter may match the same topics.
 	RefuseFilters []string
@@ -48,6 +52,8 @@ type Config struct {
 	afterFunc func(time.Duration, func()) *time.Timer
 	// patience is flipPatience, or shorter in tests.
 	patience time.Duration
+	// large is largeGroup, or smaller in tests.
+	large int
 	// loud has no line withheld from the log, in tests.
 	loud bool
 }
@@ -159,6 +165,9 @@ const (
 	// lingerTime is how long a closed connection waits for the peer's end:
 	// closing with unread input would reset it and lose the last answer.
 	lingerTime = 2 * time.Second
+	// largeGroup is about how many members a group has to which a loop has a worker
+	// publish: so many take about 2 ms.
+	largeGroup = 8 << 10
 	// flipPatience is how long the answer to an operator waits for what is
 	// queued to be written.
 	flipPatience = time.Second

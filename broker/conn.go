@@ -89,8 +89,9 @@ type conn struct {
 	epochKnown  bool
 	// claimedID and claimedUser are what the CONNECT says, for the log.
 	claimedID, claimedUser string
-	paused                 *pause // what the next packet waits for; nil: nothing
-	loginErr               error  // what the authentication hook found out
+	paused                 *pause  // what the next packet waits for; nil: nothing
+	looped                 *looped // what it is to its event loop; nil: a goroutine reads it
+	loginErr               error   // what the authentication hook found out
 	loggedIn               group.Account
 	refusal                []byte // the CONNACK of a CONNECT that is refused
 	// lostBefore is how many messages the Session had lost when the connection
@@ -105,7 +106,7 @@ type conn struct {
 	ticket ticket        // of the admission
 	bucket bucket        // of publishing
 	paid   bool          // the next PUBLISH has waited for its turn
-	halt   chan struct{} // closed by stop; nil if nothing waits for it
+	halt   chan struct{} // closed by stop; nil if nothing waits for it, and on a loop
 
 	wstate atomic.Int32 // see write.go
 	ending atomic.Pointer[goodbye]
@@ -119,11 +120,12 @@ type conn struct {
 	tail     []byte // to be written last
 	hasTail  bool
 	inTail   bool          // the tail is being written
-	finished chan struct{} // closed when the tail is written or cannot be
+	finished chan struct{} // closed when the tail is written or cannot be; nil on a loop
 	// isFinished is true when finished is closed.
 	isFinished bool
 }
 
+// newConn makes a connection that a goroutine is to read: see conn.run.
 func newConn(s *Server, nc *listen.Conn) *conn {
 	c := &conn{s: s, net: nc, done: make(chan struct{}), finished: make(chan struct{}), addr: nc.Peer}
 	if s.limits.PublishRate > 0 {
@@ -138,8 +140,26 @@ func (c *conn) stop(g *goodbye) {
 		if c.halt != nil {
 			close(c.halt)
 		}
-		c.net.SetReadDeadline(past) // wakes the goroutine from its read
+		c.nudge()
 	}
+}
+
+// nudge has whoever reads the connection look at it.
+func (c *conn) nudge() {
+	if c.looped != nil {
+		c.looped.loop.post(c)
+		return
+	}
+	c.net.SetReadDeadline(past) // wakes the goroutine from its read
+}
+
+// expect says until when something must come of the client; zero: for ever.
+func (c *conn) expect(deadline time.Time) {
+	if c.looped != nil {
+		c.looped.due = deadline // the loop takes it up when it has the connection back
+		return
+	}
+	c.net.SetReadDeadline(deadline)
 }
 
 // past is a deadline that has gone by.
@@ -271,6 +291,11 @@ func (c *conn) feed(b []byte) ([]byte, *goodbye) {
 			return b, nil
 		}
 		frame := b[:n]
+		if c.looped != nil {
+			if c.paused = c.looped.loop.behind(c, frame); c.paused != nil {
+				return b, nil
+			}
+		}
 		if c.paused = c.pace(frame); c.paused != nil {
 			return b, nil
 		}
@@ -294,14 +319,37 @@ type pause struct {
 	// work, if not nil, may take a while, as argon2id and the disk do: it is to be
 	// done where it holds nobody up.
 	work func() *goodbye
-	// done, if not nil, is closed when then is to be called; so is halt, if not
-	// nil, when the connection is to end before.
-	done, halt <-chan struct{}
-	then       func() *goodbye
+	// then, if not nil, is called when end was, or with halting set, when the
+	// connection is to end before.
+	then    func() *goodbye
+	halting bool
+
+	c    *conn
+	over atomic.Bool
+	done chan struct{} // closed by end; nil on a loop
 }
 
-// goOn ends the pause, on the goroutine of the connection. It returns a goodbye if
-// the connection is to end.
+// newPause returns a pause that lasts until end.
+func (c *conn) newPause(then func() *goodbye) *pause {
+	p := &pause{c: c, then: then}
+	if c.looped == nil {
+		p.done = make(chan struct{})
+	}
+	return p
+}
+
+// end ends the pause. Any goroutine may call it, once.
+func (p *pause) end() {
+	p.over.Store(true)
+	if p.done != nil {
+		close(p.done)
+		return
+	}
+	p.c.nudge()
+}
+
+// goOn waits until the pause is over, on the goroutine of the connection. It returns
+// a goodbye if the connection is to end.
 func (c *conn) goOn() *goodbye {
 	p := c.paused
 	c.paused = nil
@@ -310,10 +358,14 @@ func (c *conn) goOn() *goodbye {
 			return g
 		}
 	}
-	if p.done != nil {
+	if p.then != nil {
+		var halt chan struct{}
+		if p.halting {
+			halt = c.halt
+		}
 		select {
 		case <-p.done:
-		case <-p.halt:
+		case <-halt:
 		}
 		if g := p.then(); g != nil {
 			return g
@@ -349,14 +401,21 @@ func (c *conn) closing() {
 	if c.state >= stateClosing {
 		return
 	}
+	if tail, linger := c.depart(); linger {
+		c.linger(tail)
+	}
+}
+
+// depart takes the Session away, and returns what is to be said last. It is not to be
+// waited for the peer's end if linger is false.
+func (c *conn) depart() (tail []byte, linger bool) {
 	c.state = stateClosing
 	g := c.ending.Load()
 	c.logEnd(g)
 	if g.abrupt && c.session == nil {
 		c.net.CloseWrite()
-		return
+		return nil, false
 	}
-	var tail []byte
 	c.abort()
 	if c.session != nil {
 		tail = c.s.detach(c, g)
@@ -377,7 +436,7 @@ func (c *conn) closing() {
 		}
 		tail = append(tail, last...)
 	}
-	c.linger(tail)
+	return tail, true
 }
 
 // logEnd has one line for the end of the connection.

@@ -3,7 +3,7 @@
 //
 // # The life of a connection
 //
-// A connection has a state, which its own goroutine alone changes:
+// A connection has a state, which its own goroutine or loop alone changes:
 //
 //	state    what it does                                       leaves it for
 //	new      waits for one CONNECT, for a bounded time          auth, closing
@@ -21,8 +21,11 @@
 //
 // A connection does not know what reads it or writes it: bytes come in through
 // conn.feed and go out through [listen.Conn.Try]. Neither waits: a packet that has to
-// wait, for argon2id or for the disk, pauses its connection (conn.goOn ends the
-// pause), and whoever reads may read others meanwhile.
+// wait, for argon2id or for the disk, pauses its connection, and whoever reads may
+// read others meanwhile. Plain TCP on Linux is read and written by event loops (type
+// loop), many connections each; anything else by a goroutine for each connection
+// (conn.run) and a few writers (type flusher). What is said of a connection's
+// goroutine holds for its loop, and for the worker that a loop has handed it to.
 //
 // An admission counts connections from accept to their end. One that is new can be
 // ended in favour of a newer one; from auth on it has its place. Of what it costs

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -43,6 +44,9 @@ func serve(t *testing.T, change func(*broker.Config)) *testServer {
 		Listen: []string{"127.0.0.1:0"}, Socket: s.socket, Anonymous: true,
 		Authority: authz.Config{Argon2: authz.Params{Memory: 64 << 10, Time: 1, Threads: 1, Runs: 2}},
 		Limits:    broker.Limits{ChangesPerMinute: -1},
+	}
+	if os.Getenv("MUSTER_TEST_LOOPS") == "-1" {
+		s.cfg.Loops = -1
 	}
 	if change != nil {
 		change(&s.cfg)

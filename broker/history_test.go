@@ -30,13 +30,15 @@ const (
 // A history is one run: publishers that alternate over groups, devices that
 // change theirs, and operators who change them too.
 type history struct {
-	t       *testing.T
-	s       *testServer
-	groups  []group.Number
-	started []atomic.Int64 // of each publisher: its newest message
-	acked   []atomic.Int64 // the newest that was acknowledged
-	devices []*historyDevice
-	calls   callLog
+	t      *testing.T
+	s      *testServer
+	groups []group.Number
+	// publisher logs in as an operator, so that publishers come in as devices do.
+	publisher option
+	started   []atomic.Int64 // of each publisher: its newest message
+	acked     []atomic.Int64 // the newest that was acknowledged
+	devices   []*historyDevice
+	calls     callLog
 }
 
 func snapshot(at []atomic.Int64) []int {
@@ -64,6 +66,12 @@ func snapshot(at []atomic.Int64) []int {
 // Proves [GRP-4.6-1], [GRP-4.6-2], [GRP-4.6-3] and [GRP-6.5-1].
 func TestHistory(t *testing.T) { runHistory(t, "tcp", *historySteps) }
 
+// The same where each connection has a goroutine, as on systems without event loops.
+func TestHistoryWithoutLoops(t *testing.T) { runHistory(t, "goroutines", *historySteps/2) }
+
+// The same where each fan-out is done by a worker of the loop, as in large groups.
+func TestHistoryOfLargeGroups(t *testing.T) { runHistory(t, "large", *historySteps/2) }
+
 // The same where what is written is sealed before the kernel has it.
 func TestHistoryOverTLS(t *testing.T) { runHistory(t, "tls", *historySteps/4) }
 
@@ -78,9 +86,16 @@ func runHistory(t *testing.T, way string, steps int) {
 	// With a small window messages wait behind it, where a change must find them.
 	h := &history{t: t, s: serveOver(t, way, func(c *broker.Config) {
 		c.Limits.Inflight, c.Limits.QueueMessages, c.Limits.QueueBytes = 4, 1<<20, 1<<30
+		switch way {
+		case "goroutines":
+			c.Loops = -1
+		case "large":
+			c.SetLarge()
+		}
 	})}
 	h.started, h.acked = make([]atomic.Int64, historyPublishers), make([]atomic.Int64, historyPublishers)
 	op := h.s.operator()
+	h.publisher = addAccount(op, "publisher", "operator")
 	for i := range historyGroups {
 		h.groups = append(h.groups, op.must("create", fmt.Sprintf(`{"name":"g%d"}`, i)).N)
 	}
@@ -121,7 +136,8 @@ func runHistory(t *testing.T, way string, steps int) {
 // publish sends numbered messages to the groups in turn, each when the one before
 // is acknowledged.
 func (h *history) publish(p int, stop chan struct{}) {
-	c := h.s.accepted(attempt(h.t, "unix", h.s.socket, fmt.Sprintf("muster~publisher-%d", p)))
+	id := fmt.Sprintf("publisher-%d", p)
+	c := h.s.dial(id, h.publisher)
 	for s := 1; ; s++ {
 		select {
 		case <-stop:
@@ -129,7 +145,7 @@ func (h *history) publish(p int, stop chan struct{}) {
 		default:
 		}
 		h.started[p].Store(int64(s))
-		topic := fmt.Sprintf("g/%d/all/muster/%d/%d", h.groupOf(p, s), p, s)
+		topic := fmt.Sprintf("g/%d/all/%s/%d/%d", h.groupOf(p, s), id, p, s)
 		if r := c.publish(topic, "x", 1); r != 0 {
 			h.t.Errorf("publisher %d: message %d refused: 0x%02x", p, s, r)
 			return

@@ -46,10 +46,12 @@ func (c *conn) pace(frame []byte) *pause {
 		return nil
 	}
 	c.paid = true
-	over := make(chan struct{})
-	timer := time.AfterFunc(wait, func() { close(over) })
-	return &pause{done: over, halt: c.halt, then: func() *goodbye {
+	var timer *time.Timer
+	p := c.newPause(func() *goodbye {
 		timer.Stop()
 		return nil
-	}}
+	})
+	p.halting = true
+	timer = time.AfterFunc(wait, p.end)
+	return p
 }

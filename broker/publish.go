@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"runtime"
 	"strings"
 	"time"
@@ -40,6 +41,14 @@ func (c *conn) publish(frame []byte) error {
 		c.refusePublish(topic, group.BadRequest)
 		c.acknowledge(&p, wire.TopicNameInvalid, "")
 	case control.IsGroupTopic(topic):
+		if c.looped != nil && c.mayBeLarge(topic) {
+			own := p
+			own.Topic = nil // topic has it
+			own.Payload, own.Props = bytes.Clone(p.Payload), bytes.Clone(p.Props)
+			topic = strings.Clone(topic)
+			c.looped.loop.largeFanout(c, func() { c.post(topic, &own) })
+			return nil
+		}
 		c.post(topic, &p)
 	case control.IsControl(topic):
 		c.request(topic, &p)
@@ -47,6 +56,19 @@ func (c *conn) publish(frame []byte) error {
 		c.acknowledge(&p, c.ordinary(topic, &p), "")
 	}
 	return nil
+}
+
+// mayBeLarge reports whether publishing to the group may take longer than a loop is to
+// be held, or needs a look at all groups for a name.
+func (c *conn) mayBeLarge(topic string) bool {
+	t, ok := control.ParseTopic(topic)
+	if !ok || t.Part == control.To {
+		return false
+	}
+	if t.Short && t.Name == "" {
+		t.Number, _ = c.session.member.Only()
+	}
+	return t.Name != "" || c.s.engine.Larger(t.Number, c.s.cfg.large)
 }
 
 // burst is how many times as many QoS 2 messages without PUBREL are taken from a

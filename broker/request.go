@@ -20,13 +20,19 @@ type exchange struct {
 	// joinIDs returns the Subscription Identifiers that the answers give to
 	// memberships; nil: none.
 	joinIDs func(answers []control.Answer) map[group.Number]uint32
-	done    chan struct{}
+	pause   *pause // ends with the answers
 	once    sync.Once
 	answers []control.Answer
 }
 
 func newExchange(c *conn, packets func([]control.Answer) [][]byte) *exchange {
-	return &exchange{c: c, packets: packets, done: make(chan struct{})}
+	return &exchange{c: c, packets: packets, pause: c.newPause(nil)}
+}
+
+// wait pauses the connection until the answers are sent; then is called after that.
+func (x *exchange) wait(then func() *goodbye) {
+	x.pause.then = then
+	x.c.paused = x.pause
 }
 
 // Answer sends the answers. The connection's goroutine goes on then.
@@ -37,7 +43,7 @@ func (x *exchange) Answer(answers []control.Answer) {
 		}
 		x.answers = answers
 		x.c.send(x.packets(answers)...)
-		close(x.done)
+		x.pause.end()
 	})
 }
 
@@ -47,7 +53,7 @@ func (x *exchange) inQueue(answers []control.Answer) (packets [][]byte) {
 	x.once.Do(func() {
 		x.answers = answers
 		packets = x.packets(answers)
-		close(x.done)
+		x.pause.end()
 	})
 	return packets
 }
@@ -106,10 +112,10 @@ func (c *conn) request(topic string, p *wire.Publish) {
 		who.AssignedDevice = r.Device != "" && c.s.assigned(r.Device)
 		c.s.ledger.Do(who, []control.Request{r}, c.s.cfg.now(), x)
 	}
-	c.paused = &pause{done: x.done, then: func() *goodbye {
+	x.wait(func() *goodbye {
 		c.settle(&ack, wire.Reason(control.PubackReason(x.answers[0].Code)))
 		return nil
-	}}
+	})
 }
 
 // ackText is the Reason String of a refusal.

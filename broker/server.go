@@ -33,6 +33,8 @@ type Server struct {
 	hooks     *mqtt.Hooks
 	events    events
 	flusher   *flusher
+	loops     []*loop
+	workers   workers
 	admission admission
 	listeners []*listen.Listener
 
@@ -86,6 +88,9 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	if s.cfg.patience == 0 {
 		s.cfg.patience = flipPatience
 	}
+	if s.cfg.large == 0 {
+		s.cfg.large = largeGroup
+	}
 	if s.cfg.afterFunc == nil {
 		s.cfg.afterFunc = time.AfterFunc
 	}
@@ -96,6 +101,7 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	s.events.init(s, hex.EncodeToString(boot[:]))
 	s.tree = topics.New(topics.Limits{Retained: s.limits.RetainedMessages, RetainedBytes: s.limits.RetainedBytes, RetainedPerOwner: s.limits.RetainedPerAccount})
 	s.flusher = newFlusher()
+	s.workers.wg = &s.wg
 	s.budget = fanout.NewBudget(s.limits.QueueBytesTotal)
 	if err := s.initHooks(); err != nil {
 		return nil, err
@@ -118,8 +124,12 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 			s.setGroup(&g)
 		}
 	})
-	if err := s.listen(); err != nil {
+	if err = s.openLoops(); err == nil {
+		err = s.listen()
+	}
+	if err != nil {
 		s.closeListeners()
+		s.closeLoops()
 		return nil, err
 	}
 	return s, nil
@@ -155,8 +165,16 @@ func (s *Server) Run(ctx context.Context) error {
 	house, stopHouse := context.WithCancel(context.Background())
 	defer stopHouse()
 	s.flusher.start()
+	var loops sync.WaitGroup
+	for _, l := range s.loops {
+		loops.Go(l.run)
+	}
 	for _, l := range s.listeners {
-		s.wg.Go(func() { s.accept(l) })
+		if l.Direct() && len(s.loops) > 0 {
+			s.wg.Go(func() { s.acceptLooped(l) })
+		} else {
+			s.wg.Go(func() { s.accept(l) })
+		}
 		s.wg.Go(func() { l.Watch(house, reloadEvery, s.checkCertificates) })
 	}
 	s.wg.Go(func() { s.ledger.Run(house) })
@@ -183,6 +201,11 @@ func (s *Server) Run(ctx context.Context) error {
 	stopHouse()
 	s.wg.Wait()
 	s.flusher.stop()
+	for _, l := range s.loops {
+		l.stop()
+	}
+	loops.Wait()
+	s.closeLoops()
 	s.hooks.OnStopped()
 	s.calm.sum(s.log, time.Now(), true)
 	if err != nil {

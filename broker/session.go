@@ -151,7 +151,7 @@ func (s *Server) newSession(who *identity) *session {
 		observes = sess.observes
 	}
 	sess.member = fanout.NewMember(who.device, fanout.Limits{
-		Messages: s.limits.QueueMessages, Bytes: s.limits.QueueBytes, Window: s.limits.Inflight, Budget: s.budget,
+		Messages: s.limits.QueueMessages, Bytes: s.limits.QueueBytes, Window: s.limits.Inflight, Budget: s.budget, Engine: &s.engine,
 	}, observes)
 	return sess
 }

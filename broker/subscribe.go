@@ -42,7 +42,9 @@ func (c *conn) subscribe(sub *wire.Subscribe) error {
 	}
 	b.logRefused()
 	if b.wild {
-		c.s.events.watch(c.session) // ahead of the filter: behind the SUBACK no event is missed
+		// Ahead of the filter: behind the SUBACK no event is missed. Between two changes:
+		// one that is answered is not told of to who subscribes after that.
+		c.s.ledger.Ordered(func() { c.s.events.watch(c.session) })
 	}
 	if len(b.verbs) == 0 {
 		b.enter(b.suback(nil))
@@ -51,14 +53,27 @@ func (c *conn) subscribe(sub *wire.Subscribe) error {
 		x := newExchange(c, func(answers []control.Answer) [][]byte { return [][]byte{b.suback(answers)} })
 		x.joinIDs = b.joinIDs
 		c.s.ledger.Do(c.session.asker(c, true), b.verbs, c.s.cfg.now(), x)
-		c.paused = &pause{done: x.done, then: func() *goodbye {
-			b.follow()
+		x.wait(func() *goodbye {
+			b.goOn()
 			return nil
-		}}
+		})
 		return nil
 	}
-	b.follow()
+	b.goOn()
 	return nil
+}
+
+// goOn does what follows the SUBACK, and leaves long rosters to a worker where a loop
+// is not to be held.
+func (b *subscribing) goOn() {
+	if b.c.looped == nil || len(b.events) == 0 {
+		b.follow()
+		return
+	}
+	b.c.paused = &pause{work: func() *goodbye {
+		b.follow()
+		return nil
+	}}
 }
 
 // logRefused has one line for the filters that are refused before the ledger is
@@ -362,13 +377,13 @@ func (c *conn) unsubscribe(u *wire.Unsubscribe) error {
 		return [][]byte{unsuback()}
 	})
 	c.s.ledger.Do(c.session.asker(c, true), verbs, c.s.cfg.now(), x)
-	c.paused = &pause{done: x.done, then: func() *goodbye {
+	x.wait(func() *goodbye {
 		if failed && c.version < 5 {
 			// 3.1.1 has no UNSUBACK that refuses: without one the client asks again.
 			return &goodbye{silent: true}
 		}
 		return nil
-	}}
+	})
 	return nil
 }
 

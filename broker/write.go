@@ -18,8 +18,21 @@ const (
 // is kept for a peer that has stopped to read, besides its queue.
 const chunk = 16 << 10
 
+// WakeLater has what is queued written soon, behind what somebody waits for.
+func (c *conn) WakeLater() {
+	if c.looped != nil {
+		c.looped.loop.write(c, false)
+		return
+	}
+	c.Wake()
+}
+
 // Wake has what is queued written soon.
 func (c *conn) Wake() {
+	if c.looped != nil {
+		c.looped.loop.write(c, true)
+		return
+	}
 	for {
 		switch c.wstate.Load() {
 		case writeIdle:
@@ -157,7 +170,9 @@ func (c *conn) take(buf []byte) []byte {
 		c.tail, c.inTail = nil, true
 		if len(tail) == 0 && !c.isFinished {
 			c.isFinished = true
-			close(c.finished)
+			if c.finished != nil {
+				close(c.finished)
+			}
 		}
 		return tail
 	}
@@ -237,6 +252,20 @@ func (c *conn) hasBegun() bool {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	return c.began
+}
+
+// hasFinish reports whether finish was called, and tailWritten whether what it was
+// given is with the kernel, or never will be.
+func (c *conn) hasFinish() bool {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	return c.hasTail
+}
+
+func (c *conn) tailWritten() bool {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	return c.isFinished
 }
 
 // finish has the last bytes written after an abort, unless the client is in the

@@ -121,6 +121,15 @@ func finish(done []*flip) {
 // many of their messages waited for the window and are discarded. The caller
 // holds m.mu.
 func (m *Member) become(in []Membership, epoch group.Epoch) (dropped int, lost []group.Number) {
+	if e := m.limits.Engine; e != nil {
+		now := e.posts.Load()
+		for i := range in {
+			in[i].from = now
+			if k := m.index(in[i].Number); k >= 0 && m.in[k].Since == in[i].Since {
+				in[i].from = m.in[k].from
+			}
+		}
+	}
 	for i := range m.in {
 		n := m.in[i].Number
 		// Out and in again in one change is another membership: what waits is

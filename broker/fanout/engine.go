@@ -21,6 +21,8 @@ type Engine struct {
 	// watchers are Members that may observe groups: they are asked for messages
 	// of every group, and are in no room.
 	watchers room
+	// posts numbers publications as they begin.
+	posts atomic.Uint64
 }
 
 // A room holds the Members to be asked for one group. Readers take no lock.
@@ -112,12 +114,20 @@ func (e *Engine) room(n group.Number) *room {
 // it is queued for all of them. A message to one member is offered with
 // [Member.Offer] instead.
 func (e *Engine) Publish(p *Post) {
+	p.begun = e.posts.Add(1)
 	if p.Part == All {
 		if r := e.room(p.Group); r != nil {
 			r.each(p)
 		}
 	}
 	e.watchers.each(p)
+}
+
+// Larger reports whether the group has more Members, those away included, than about
+// so many: counted are the shards.
+func (e *Engine) Larger(n group.Number, than int) bool {
+	r := e.room(n)
+	return r != nil && len(r.list())*shardMax > than
 }
 
 func (r *room) each(p *Post) {

@@ -36,7 +36,7 @@ func (m *Member) finishOffer(ok bool) {
 	case !ok:
 		sink.Overflow()
 	default:
-		sink.Wake()
+		sink.WakeLater()
 	}
 }
 

@@ -18,9 +18,10 @@ var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 // A sink counts what the Member asks of it.
 type sink struct{ wakes, overflows, cuts atomic.Int64 }
 
-func (s *sink) Wake()     { s.wakes.Add(1) }
-func (s *sink) Overflow() { s.overflows.Add(1) }
-func (s *sink) Cut()      { s.cuts.Add(1) }
+func (s *sink) Wake()      { s.wakes.Add(1) }
+func (s *sink) WakeLater() { s.Wake() }
+func (s *sink) Overflow()  { s.overflows.Add(1) }
+func (s *sink) Cut()       { s.cuts.Add(1) }
 
 // A device is a Member with its connection, and a writer that is the test.
 type device struct {

@@ -14,6 +14,8 @@ import (
 type Sink interface {
 	// Wake says that there is something to take.
 	Wake()
+	// WakeLater says the same of messages, where nobody waits for an answer.
+	WakeLater()
 	// Overflow says that the peer cannot take what it must be given: the
 	// connection is to be ended (MQTT 5.0: reason 0x97, Quota exceeded).
 	Overflow()
@@ -28,6 +30,9 @@ type Limits struct {
 	Window   int // unacknowledged messages with QoS 1 or 2, 64
 	// Budget bounds the bytes of all Members that share it; nil: nothing does.
 	Budget *Budget
+	// Engine is the one whose publications the Member is offered; nil: there is none,
+	// or nobody leaves and joins while one is under way.
+	Engine *Engine
 }
 
 func (l Limits) withDefaults() Limits {
@@ -52,6 +57,8 @@ type Membership struct {
 	// Filters are full Topic Filters, "g/+/all/+/" and the membership's filter;
 	// none means everything.
 	Filters []string
+
+	from uint64 // the last publication that had begun before the membership
 }
 
 // A Filter is a Topic Filter of one's own over groups, from a SUBSCRIBE.
@@ -170,6 +177,7 @@ func (m *Member) unwritten(it *item) {
 // caller holds m.mu.
 func (m *Member) rest() {
 	m.win.keep(func(f *flight) bool { return !f.void })
+	m.win.behind = len(m.win.flights) > 0
 	for i := range m.win.flights {
 		m.win.flights[i].queued, m.win.flights[i].sent = false, false
 	}

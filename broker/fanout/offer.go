@@ -22,6 +22,8 @@ type Post struct {
 	Target group.ClientID // of To
 	Sender group.ClientID // the device as which it was published
 	Frame  *wire.Shared   // with its full Topic Name, and a QoS of 0 or 1
+
+	begun uint64 // its place among the Engine's publications; 0: it is not one
 }
 
 // Offer gives the Member a message of a group if it is to have it: the check
@@ -48,6 +50,11 @@ func (m *Member) match(p *Post) (item, bool) {
 		return item{}, false
 	}
 	i := m.index(p.Group)
+	if i >= 0 && p.begun > 0 && p.begun <= m.in[i].from {
+		// It was under way before the device joined, and may have met it in a
+		// membership that has ended since.
+		i = -1
+	}
 	mine := i >= 0 && (p.Part == All || p.Part == To && p.Target == m.Client)
 	observed := p.Part != To && m.observes != nil && len(m.own) > 0 && m.observes(p.Group)
 	if !mine && !observed {

@@ -23,8 +23,11 @@ type flight struct {
 // client's Receive Maximum (MQTT 5.0, 3.1.2.11.3), so it is a slice.
 type window struct {
 	flights []flight
-	last    uint16 // the identifier given last
-	bytes   int    // sum of the flights' sizes
+	base    []flight // where the array of flights begins: acknowledged ones leave at the front
+	// behind is true if flights may be there that were not queued on this connection.
+	behind bool
+	last   uint16 // the identifier given last
+	bytes  int    // sum of the flights' sizes
 }
 
 func (w *window) find(id uint16) int {
@@ -41,7 +44,12 @@ func (w *window) find(id uint16) int {
 func (w *window) next() uint16 {
 	for {
 		w.last++
-		if w.last != 0 && w.find(w.last) < 0 {
+		if w.last == 0 {
+			continue
+		}
+		// Identifiers are given in their order, so that one that is ahead of the
+		// oldest flight's is none of the others'.
+		if len(w.flights) == 0 || w.last-w.flights[0].id-1 < 1<<15 || w.find(w.last) < 0 {
 			return w.last
 		}
 	}
@@ -49,7 +57,18 @@ func (w *window) next() uint16 {
 
 // add enters a flight.
 func (w *window) add(f flight) {
+	n := len(w.flights)
+	if n == cap(w.flights) && 2*n <= cap(w.base) { // move to the front rather than grow
+		base := w.base[:n]
+		copy(base, w.flights)
+		clear(w.flights[max(0, n-(cap(w.base)-cap(w.flights))):])
+		w.flights = base
+	}
+	grown := n == cap(w.flights)
 	w.flights = append(w.flights, f)
+	if grown {
+		w.base = w.flights[:0]
+	}
 	w.bytes += f.size
 }
 
@@ -62,6 +81,11 @@ func (w *window) release(i int) {
 
 func (w *window) remove(i int) {
 	w.bytes -= w.flights[i].size
+	if i == 0 {
+		w.flights[0] = flight{}
+		w.flights = w.flights[1:]
+		return
+	}
 	copy(w.flights[i:], w.flights[i+1:])
 	w.flights[len(w.flights)-1] = flight{}
 	w.flights = w.flights[:len(w.flights)-1]
@@ -105,10 +129,13 @@ func (m *Member) advance() {
 	}
 	// After a reconnect with a smaller Receive Maximum, flights beyond it wait
 	// for a slot like new messages do.
-	for i := range min(m.slots, len(m.win.flights)) {
-		if f := &m.win.flights[i]; !f.queued {
-			m.again(f)
+	if m.win.behind {
+		for i := range min(m.slots, len(m.win.flights)) {
+			if f := &m.win.flights[i]; !f.queued {
+				m.again(f)
+			}
 		}
+		m.win.behind = len(m.win.flights) > m.slots
 	}
 	for m.held.len() > 0 && m.slot(m.held.front().size) {
 		m.launch(m.held.pop())

@@ -35,6 +35,9 @@ type config struct {
 	// Anonymous lets devices connect without a user name, where listener and
 	// peer are loopback and nowhere else; the default is true.
 	Anonymous bool
+	// Loops is how many event loops serve plain TCP: 0 for one for each processor,
+	// -1 for none. See broker.Config.
+	Loops int
 	// AnonymousTopics are the rights of those devices to ordinary topics; by
 	// default there are none.
 	AnonymousTopics []group.TopicRule
@@ -210,6 +213,7 @@ func (c *config) keys() []key {
 		{name: "anonymous", flag: "anonymous", value: (*truth)(&c.Anonymous)},
 		{name: "anonymous_topics", value: (*topicRules)(&c.AnonymousTopics)},
 		{name: "refuse_filters", value: (*filters)(&c.RefuseFilters)},
+		{name: "loops", value: (*loopCount)(&c.Loops)},
 		{name: "ready", flag: "ready", value: (*optional)(&c.Ready)},
 		{name: "log.format", flag: "log", value: &choice{&c.Log.Format, []string{"text", "json"}}},
 		{name: "log.level", value: (*level)(&c.Log.Level)},

@@ -351,3 +351,25 @@ func showDuration(d time.Duration) string {
 	}
 	return s
 }
+
+// A loopCount is how many event loops there are: auto is 0, none is -1.
+type loopCount int
+
+// maxLoops is more than any machine has use for.
+const maxLoops = 256
+
+func (l *loopCount) set(values []string) error {
+	switch s := one(values); s {
+	case "auto":
+		*l = 0
+	case "none":
+		*l = -1
+	default:
+		v, err := strconv.Atoi(s)
+		if err != nil || v < 1 || v > maxLoops {
+			return fmt.Errorf("%s is not auto, none or between 1 and %d", show(s), maxLoops)
+		}
+		*l = loopCount(v)
+	}
+	return nil
+}

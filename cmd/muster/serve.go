@@ -154,6 +154,7 @@ func brokerConfig(cfg config, db store.Store, log *slog.Logger) broker.Config {
 	l := cfg.Limits
 	return broker.Config{
 		Store: db, Logger: log, Listen: cfg.Listen, Listeners: cfg.Listeners, Socket: cfg.Socket, Anonymous: cfg.Anonymous, AnonymousTopics: cfg.AnonymousTopics, RefuseFilters: cfg.RefuseFilters,
+		Loops: cfg.Loops,
 		Limits: broker.Limits{
 			PacketSize: l.PacketSize, TopicLevels: l.TopicLevels, UserProperties: l.UserProperties, Inflight: l.Inflight,
 			QueueMessages: l.QueueMessages, QueueBytes: l.QueueBytes, QueueBytesTotal: cmp.Or(l.QueueBytesTotal, -1), Filters: l.Filters,
