@@ -292,7 +292,7 @@ func (c *conn) feed(b []byte) ([]byte, *goodbye) {
 		}
 		frame := b[:n]
 		if c.looped != nil {
-			if c.paused = c.looped.loop.behind(c, frame); c.paused != nil {
+			if c.paused = c.looped.loop.inLine(c, frame); c.paused != nil {
 				return b, nil
 			}
 		}
@@ -308,6 +308,10 @@ func (c *conn) feed(b []byte) ([]byte, *goodbye) {
 		}
 		if g := c.ending.Load(); g != nil {
 			return nil, g
+		}
+		if c.looped != nil && wire.FrameType(frame) == wire.PUBLISH && c.looped.loop.late() {
+			c.looped.yielded = true
+			return b, nil
 		}
 	}
 }

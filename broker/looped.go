@@ -31,12 +31,19 @@ type loop struct {
 	in    []byte        // what is read; nothing of it is kept
 	out   []byte        // what is written; nothing of it is kept
 	now   time.Time     // of this turn
-	more  []*conn       // have more to read than was their share
+	more  []*conn       // have more than was their share; see turn
 	wheel wheel
+	// published counts the PUBLISH packets of this turn.
+	published int
 	// fanning has a large fan-out done by a worker; those who would publish to a
 	// group wait for it, in their order.
 	fanning  *conn
 	fanWaits []*pause
+	// behind says that a turn was too short to write all that was queued.
+	behind atomic.Bool
+	// pending says that something is queued to be written, held that connections of
+	// this loop wait until nothing is, on any loop.
+	pending, held atomic.Bool
 
 	// mu guards what follows: what others leave for the loop.
 	mu     sync.Mutex
@@ -61,6 +68,7 @@ type looped struct {
 	listed      bool // in loop.more
 	busy        bool // a worker has it, until done
 	again       bool // part is to be fed again: it was not for want of bytes
+	yielded     bool // it was the turn that ended
 	stalled     bool // the kernel takes nothing: rest waits
 	halfClosed  bool
 	gone        bool
@@ -82,6 +90,8 @@ const (
 	loopShare = 128 << 10
 	// loopWrite is how long a loop writes before it reads again.
 	loopWrite = 2 * time.Millisecond
+	// loopPublish is how long into a turn a connection's next PUBLISH is taken.
+	loopPublish = 4 * time.Millisecond
 )
 
 func newLoop(s *Server) (*loop, error) {
@@ -141,7 +151,7 @@ func (s *Server) acceptLooped(ln *listen.Listener) {
 // post has the loop look at the connection soon.
 func (l *loop) post(c *conn) {
 	if c.looped.isPosted.CompareAndSwap(false, true) {
-		l.leave(&l.posted, c)
+		l.leave(&l.posted, c, nil)
 	}
 }
 
@@ -149,16 +159,19 @@ func (l *loop) post(c *conn) {
 func (l *loop) write(c *conn, hasty bool) {
 	if hasty {
 		if c.looped.isHasty.CompareAndSwap(false, true) {
-			l.leave(&l.hasty, c)
+			l.leave(&l.hasty, c, nil)
 		}
 	} else if c.looped.isQueued.CompareAndSwap(false, true) {
-		l.leave(&l.queued, c)
+		l.leave(&l.queued, c, &l.pending)
 	}
 }
 
-func (l *loop) leave(list *[]*conn, c *conn) {
+func (l *loop) leave(list *[]*conn, c *conn, flag *atomic.Bool) {
 	l.mu.Lock()
 	*list = append(*list, c)
+	if flag != nil {
+		flag.Store(true)
+	}
 	wake := l.asleep
 	l.asleep = false
 	l.mu.Unlock()
@@ -190,7 +203,7 @@ func (l *loop) run() {
 			l.s.log.Error("the event loop cannot poll", "err", err)
 			return
 		}
-		l.now = time.Now()
+		l.now, l.published = time.Now(), 0
 		for i := range events {
 			if c := l.conns[events[i].FD]; c != nil {
 				l.event(c, &events[i])
@@ -207,7 +220,8 @@ func (l *loop) run() {
 func (l *loop) mayRest() (idle, ended bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	idle = len(l.more)+len(l.posted)+len(l.hasty)+len(l.queued)+len(l.hasty2)+len(l.queued2) == 0
+	l.held.Store(len(l.more) > 0)
+	idle = (len(l.more) == 0 || l.s.pending()) && len(l.posted)+len(l.hasty)+len(l.queued)+len(l.hasty2)+len(l.queued2) == 0
 	l.asleep = idle
 	return idle, l.ended && len(l.conns) == 0
 }
@@ -222,14 +236,53 @@ func (l *loop) turn() {
 		l.attend(c)
 	}
 	clear(l.post2)
-	more := l.more
-	l.more = nil
-	for _, c := range more {
-		c.looped.listed = false
-		l.advance(c)
+	// Who floods goes on when all is written: so much waits with the peer, in its own
+	// socket, and not in the queues of those who would lose it.
+	if len(l.more) > 0 && !l.s.pending() {
+		more := l.more
+		l.more = nil
+		for _, c := range more {
+			c.looped.listed = false
+			l.advance(c)
+		}
 	}
 	l.flush()
 	l.wheel.turn(l.now, l.timeout)
+}
+
+// pending reports whether some loop has something to write.
+func (s *Server) pending() bool {
+	for _, l := range s.loops {
+		if l.pending.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// late reports whether the next PUBLISH of a connection is to wait for another turn: the
+// turn has lasted long, has filled the queues of its receivers by a quarter, or the one
+// before it was too short.
+func (l *loop) late() bool {
+	l.published++
+	return l.behind.Load() || l.published >= max(l.s.limits.QueueMessages/4, 1) || time.Since(l.now) > loopPublish
+}
+
+// caughtUp wakes the loops whose connections wait until all is written.
+func (l *loop) caughtUp() {
+	l.behind.Store(false)
+	for _, other := range l.s.loops {
+		if other == l || !other.held.Load() {
+			continue
+		}
+		other.mu.Lock()
+		wake := other.asleep
+		other.asleep = false
+		other.mu.Unlock()
+		if wake {
+			other.poll.Wake()
+		}
+	}
 }
 
 // attend looks at a connection that was posted.
@@ -274,6 +327,9 @@ func (l *loop) advance(c *conn) {
 	}()
 	x := c.looped
 	for share := 0; !x.gone; {
+		if x.listed && c.ending.Load() == nil {
+			return // it has had its share
+		}
 		if x.busy {
 			if !x.done.Load() {
 				return
@@ -301,26 +357,21 @@ func (l *loop) advance(c *conn) {
 		if g == nil {
 			g = c.ending.Load()
 		}
-		if g == nil && x.again {
+		switch {
+		case g != nil:
+		case x.again:
 			g = l.feed(c, x.part)
-			if g == nil && c.paused != nil {
-				continue
-			}
-		}
-		if g == nil {
-			if !x.unread {
-				return
-			}
-			if share >= loopShare {
-				if !x.listed {
-					x.listed = true
-					l.more = append(l.more, c)
-				}
-				return
-			}
+		case !x.unread:
+			return
+		default:
 			var n int
 			n, g = l.read(c)
 			share += n
+		}
+		if g == nil && (x.yielded || share >= loopShare) {
+			x.yielded, x.listed = false, true
+			l.more = append(l.more, c)
+			return
 		}
 		if g != nil {
 			c.ending.CompareAndSwap(nil, g)
@@ -387,10 +438,10 @@ func (l *loop) fanned(c *conn) {
 	}
 }
 
-// behind returns the pause that is due before the packet, if it is a PUBLISH and a
+// inLine returns the pause that is due before the packet, if it is a PUBLISH and a
 // large fan-out is under way: fan-outs of one loop are first in, first out. The packet
 // is shown again when the pause is over.
-func (l *loop) behind(c *conn, frame []byte) *pause {
+func (l *loop) inLine(c *conn, frame []byte) *pause {
 	if l.fanning == nil || wire.FrameType(frame) != wire.PUBLISH {
 		return nil
 	}
@@ -427,7 +478,7 @@ func (l *loop) read(c *conn) (int, *goodbye) {
 // feed hands bytes to the connection, and keeps what is left.
 func (l *loop) feed(c *conn, b []byte) *goodbye {
 	x := c.looped
-	had := len(b)
+	had, was := len(b), c.state
 	rest, g := c.feed(b)
 	if g != nil {
 		x.part = nil
@@ -441,11 +492,14 @@ func (l *loop) feed(c *conn, b []byte) *goodbye {
 	default:
 		x.part = slices.Clone(rest)
 	}
-	x.again = c.paused != nil && len(rest) > 0
+	x.again = (c.paused != nil || x.yielded) && len(rest) > 0
 	// MQTT 5.0, 3.1.2.10: packets count. But in the middle of a large one a client
 	// cannot send another, so that a part of it counts too.
 	if c.state == stateUp && c.keepAlive > 0 && (len(rest) < had || had >= readBuffer) {
 		x.due = l.now.Add(c.keepAlive)
+	}
+	if c.state != was {
+		l.wheel.set(c, x.due) // it has been let in, and may be due sooner than its CONNECT was
 	}
 	return nil
 }
@@ -460,11 +514,13 @@ func (l *loop) flush() {
 			if began.IsZero() {
 				began = now
 			} else if now.Sub(began) > loopWrite {
+				l.behind.Store(true)
 				return
 			}
 		}
 		if c == nil {
 			if c = l.nextQueued(); c == nil {
+				l.caughtUp()
 				return
 			}
 		}
@@ -493,6 +549,7 @@ func (l *loop) nextQueued() *conn {
 	if len(l.queued2) == 0 {
 		l.mu.Lock()
 		l.queued2, l.queued = l.queued, nil
+		l.pending.Store(len(l.queued2) > 0)
 		l.mu.Unlock()
 		if len(l.queued2) == 0 {
 			return nil

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -190,4 +191,68 @@ func TestLoopsWithoutDescriptors(t *testing.T) {
 	}
 	restore()
 	s.dial("after").disconnect()
+}
+
+// A device that is known, and is let in without waiting for anything, is cut when its
+// Keep Alive has passed and not when its CONNECT would have been due.
+func TestKeepAliveOfADeviceThatReturns(t *testing.T) {
+	s := serve(t, func(c *broker.Config) { c.Limits.ConnectTimeout = time.Hour })
+	s.dial("known").disconnect()
+	nc, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(patience))
+	connect := bareConnect("known")
+	connect[11] = 1 // second of Keep Alive
+	nc.Write(connect)
+	if got, err := io.ReadAll(nc); err != nil || len(got) != 4 {
+		t.Errorf("read %x, %v; want a CONNACK and the end", got, err)
+	}
+}
+
+// A publisher that floods is slowed, and costs the members who read none of its
+// messages; and somebody else joins meanwhile.
+func TestFloodIsSlowed(t *testing.T) {
+	s := serve(t, func(c *broker.Config) { c.Loops = 0 }) // goroutines do not slow it
+	op := s.operator()
+	op.must("create", `{"name":"flood"}`)
+	const members, messages = 40, 20_000
+	var wg sync.WaitGroup
+	for i := range members {
+		c := s.dial(fmt.Sprint("member-", i))
+		c.must("join", `{"g":"flood","qos":0}`)
+		nc, err := net.Dial("tcp", s.addr) // the same device, that only counts
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(3 * patience))
+		nc.Write(bareConnect(fmt.Sprint("member-", i)))
+		if _, err := io.ReadFull(nc, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		size := len(wire.AppendPublish(nil, 4, "g/1/all/flooder/x", []byte("0123456789"), nil))
+		wg.Go(func() {
+			if n, err := io.CopyN(io.Discard, nc, int64(size*messages)); err != nil {
+				t.Errorf("member %d has %d of %d messages: %v", i, int(n)/size, messages, err)
+			}
+		})
+	}
+	flooder := s.dial("flooder")
+	flooder.must("join", `{"g":"flood","recv":false}`)
+	one := wire.AppendPublish(nil, 4, "g/all/x", []byte("0123456789"), nil)
+	wg.Go(func() {
+		burst := bytes.Repeat(one, 100)
+		for range messages / 100 {
+			flooder.raw(burst)
+		}
+	})
+	joiner := s.dial("joiner")
+	for range 20 {
+		joiner.must("join", `{"g":"flood","recv":false}`)
+		joiner.must("leave", `{"g":"flood"}`)
+	}
+	wg.Wait()
 }
